@@ -66,15 +66,24 @@ class Accounts:
         self.held = 0
         self._by_key: dict[str, Account] = {}
 
-    def open(self, address: str) -> Account:
-        """Count a new connection of an address, like `127.0.0.1:5000`, and return the account of its client."""
-        key = client_key(address)
-        account = self._by_key.get(key)
-        if account is None:
-            account = self._by_key[key] = Account(key, self.limits)
+    def open(self, key: str) -> Account:
+        """Count a new connection of a client (`client_key`, `identity_key`), and return the client's account."""
+        account = self.of(key)
         account.connections += 1
         self.connections += 1
         return account
+
+    def of(self, key: str) -> Account:
+        """Return the account of a client, without counting a connection."""
+        account = self._by_key.get(key)
+        if account is None:
+            account = self._by_key[key] = Account(key, self.limits)
+        return account
+
+    def spend(self, account: Account, seconds: float, now: float) -> None:
+        """Charge CPU to a client, and to all together."""
+        account.cpu.spend(seconds, now)
+        self.cpu.spend(seconds, now)
 
     def close(self, account: Account, now: float) -> None:
         """Count a connection no more. An account that has something to remember stays until `sweep`."""
@@ -104,6 +113,11 @@ class Accounts:
         """Forget the accounts that have nothing to remember."""
         for key in [key for key, account in self._by_key.items() if account.unused(now)]:
             del self._by_key[key]
+
+
+def identity_key(identity: str) -> str:
+    """Return the key of a client whose certificate is verified. It is no address."""
+    return f"identity {identity}"
 
 
 def client_key(address: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 from typing import Protocol
 from weakref import proxy
 
-from controlplane.http2.accounts import LIGHT_USE, Account, Accounts
+from controlplane.http2.accounts import LIGHT_USE, Account, Accounts, client_key, identity_key
 from controlplane.http2.allowance import Allowance
 
 
@@ -21,16 +21,18 @@ class Connection(Protocol):
 class Charges:
     """The charges of one connection. One that has used up what it may is closed."""
 
-    __slots__ = ("_accounts", "_connection", "_cpu", "_frames", "_kept", "_loop", "_streams", "account", "held")
+    __slots__ = ("_accounts", "_connection", "_cpu", "_frames", "_identity", "_kept", "_loop", "_streams", "account", "held")
 
-    def __init__(self, accounts: Accounts, address: str, connection: Connection) -> None:
-        """Count a new connection of a client at `address`, like `127.0.0.1:5000`."""
+    def __init__(self, accounts: Accounts, address: str, connection: Connection, identity: str | None = None) -> None:
+        """Count a new connection of the client at `address`, like `127.0.0.1:5000`; from its first stream on, `identity`."""
         self._accounts = accounts
         # Weak, so that a closed connection is freed by reference count and not by the cycle collector.
         self._connection: Connection = proxy(connection)
         self._loop = asyncio.get_running_loop()
         # The connections of the same client share it.
-        self.account: Account = accounts.open(address)
+        self.account: Account = accounts.open(client_key(address))
+        # A verified one that has not opened a stream yet.
+        self._identity = identity
         limits = accounts.limits
         self._cpu, self._frames = Allowance(limits.connection_cpu), Allowance(limits.frames)
         self._streams = Allowance(limits.connection_streams)
@@ -58,8 +60,7 @@ class Charges:
                 self._connection.calm("too many frames")
         if now > start:
             account, seconds = self.account, now - start
-            account.cpu.spend(seconds, now)
-            self._accounts.cpu.spend(seconds, now)
+            self._accounts.spend(account, seconds, now)
             self._cpu.spend(seconds, now)
             if self._cpu.exceeded(now):
                 account.excess.spend(seconds, now)
@@ -80,7 +81,10 @@ class Charges:
             self._loop.call_soon(self._calm, "too many held bytes")
 
     def stream_opened(self) -> None:
-        """Count a new stream."""
+        """Count a new stream. With the first one, a client that has a verified identity gets its own account."""
+        if self._identity is not None:
+            self._move(identity_key(self._identity))
+            self._identity = None
         now = self._loop.time()
         self._streams.spend(1, now)
         self.account.streams.spend(1, now)
@@ -91,6 +95,16 @@ class Charges:
         """Count the connection no more."""
         self._accounts.hold(self.account, -self._kept)
         self._accounts.close(self.account, self._loop.time())
+
+    def _move(self, key: str) -> None:
+        """Count the connection, and what it holds, for another client."""
+        before, held = self.account, self._kept + self.held
+        self._accounts.hold(before, -held)
+        self._accounts.close(before, self._loop.time())
+        self.account = self._accounts.open(key)
+        self._accounts.hold(self.account, held)
+        if self.full():
+            self._loop.call_soon(self._calm, "too many connections")
 
     def _calm(self, reason: str) -> None:
         with contextlib.suppress(ReferenceError):  # it is gone

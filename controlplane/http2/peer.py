@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from controlplane.http2.tls import Credential
+
+class Credential(NamedTuple):
+    """The client's verified certificate."""
+
+    # The name that the certificate proves.
+    identity: str
+    # When it expires, in seconds since the epoch.
+    expires: float
+    # Its number and its authority, which may revoke it.
+    serial: str = ""
 
 
 class Peer(NamedTuple):

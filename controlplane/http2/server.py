@@ -54,7 +54,7 @@ class Server:
         self._turns: FairQueue[SocketTransport] = FairQueue(self._have_turn, lambda: self.busy())
         self._deferred: DeferredReads[SocketTransport] = DeferredReads(lambda: self.busy(), self._catch_up)
         self._all_closed = asyncio.Event()
-        self._handshakes = Handshakes()
+        self._handshakes = Handshakes(self.accounts)
 
     async def start(self, sockets: Sequence[socket.socket], certificates: Certificates | None = None) -> None:
         """Serve on bound sockets, which the server closes when it stops; over TLS with `certificates`."""

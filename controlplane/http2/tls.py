@@ -20,7 +20,10 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
+
+from controlplane.http2.accounts import Account, Accounts, client_key
+from controlplane.http2.peer import Credential, address
 
 # Bytes that go into a memory BIO at a time, and plain bytes of one written record.
 _READ_PIECE, _RECORD = 4 * 1024, 8 * 1024
@@ -31,19 +34,8 @@ _MAX_HANDSHAKE = 64 * 1024
 # Pieces in a row that bring no data. The largest record takes five pieces.
 _MAX_EMPTY_PIECES = 12
 
-# Time for handshakes before the event loop does something else. Seconds.
-_SLICE = 0.005
-
-
-class Credential(NamedTuple):
-    """The client's verified certificate."""
-
-    # The name that the certificate proves.
-    identity: str
-    # When it expires, in seconds since the epoch.
-    expires: float
-    # Its number and its authority, which may revoke it.
-    serial: str = ""
+# Time for handshakes before the event loop does something else, and the time for that. Seconds.
+_SLICE, _PAUSE = 0.005, 0.002
 
 
 class Certificates(Protocol):
@@ -58,49 +50,63 @@ class Certificates(Protocol):
 
 
 class Handshakes:
-    """The handshakes in progress, which take turns."""
+    """The handshakes in progress. Client addresses take turns, so a flood of one delays the others little."""
 
-    def __init__(self) -> None:
-        self._open: set[TlsSocket] = set()
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+        # By socket, the account of its address.
+        self._open: dict[TlsSocket, Account] = {}
         # Sockets with unread bytes. Each is here once at most.
-        self._ready: deque[TlsSocket] = deque()
+        self._ready: dict[Account, deque[TlsSocket]] = {}
         self._scheduled = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin(self, sock: TlsSocket) -> None:
-        """Add a handshake."""
-        self._open.add(sock)
+    def begin(self, sock: TlsSocket, address: str) -> Account:
+        """Add a handshake, and return the account of its address."""
+        account = self._open[sock] = self._accounts.open(client_key(address))
+        return account
+
+    def full(self, account: Account) -> bool:
+        """Return True if there are too many connections, of this address or of all."""
+        return self._accounts.full(account)
 
     def end(self, sock: TlsSocket) -> None:
         """Remove a handshake that is done or has failed."""
-        self._open.discard(sock)
+        account = self._open.pop(sock, None)
+        if account is not None:
+            self._accounts.close(account, asyncio.get_running_loop().time())
 
-    def ready(self, sock: TlsSocket) -> None:
-        """Go on with a handshake when it is its turn."""
-        self._ready.append(sock)
-        self._schedule()
+    def ready(self, sock: TlsSocket, account: Account) -> None:
+        """Go on with a socket when it is the turn of its address."""
+        self._ready.setdefault(account, deque()).append(sock)
+        self._schedule(0.0)
 
     def abort(self) -> None:
         """Disconnect every client whose handshake is not done."""
         for sock in list(self._open):
             sock.abort()
 
-    def _schedule(self) -> None:
+    def _schedule(self, delay: float) -> None:
         if not self._scheduled and self._ready:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._run)
+            asyncio.get_running_loop().call_later(delay, self._run)
 
     def _run(self) -> None:
         self._scheduled = False
         clock = asyncio.get_running_loop().time
         end = clock() + _SLICE
         while self._ready:
-            self._ready.popleft().go_on()
+            account = next(iter(self._ready))
+            waiting = self._ready.pop(account)
+            sock = waiting.popleft()
+            if waiting:
+                self._ready[account] = waiting  # at the end: the next address has its turn
+            sock.go_on()
             if clock() > end:
                 break
-        self._schedule()
+        self._schedule(_PAUSE)
 
 
 class _SocketBelow(asyncio.Transport):
@@ -114,10 +120,6 @@ class _SocketBelow(asyncio.Transport):
         """Return True: TLS has a message for it, and the socket, too."""
         return True
 
-    def is_closing(self) -> bool:
-        """Return True when the connection closes or is closed."""
-        return self._raw.is_closing()
-
     def pause_reading(self) -> None:
         """Read nothing from the socket."""
         self._raw.pause_reading()
@@ -125,6 +127,10 @@ class _SocketBelow(asyncio.Transport):
     def resume_reading(self) -> None:
         """Read from the socket again."""
         self._raw.resume_reading()
+
+    def is_closing(self) -> bool:
+        """Return True when the connection closes or is closed."""
+        return self._raw.is_closing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the limits of the socket's buffer."""
@@ -159,15 +165,19 @@ class TlsSocket(asyncio.Protocol, _SocketBelow):
         self._closed = False
         self._empty_pieces = 0
         self._credential: Credential | None = None
+        # None before the first bytes came.
+        self._tls = cast(ssl.SSLObject, None)
 
     # ------------------------------------------------------------------------------------------ called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the handshake."""
         self._raw = cast(asyncio.Transport, transport)
-        self._tls = self._certificates.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._address = address(self._raw.get_extra_info("peername"))
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._refuse, "the handshake took too long")
-        self._handshakes.begin(self)
+        self._account = self._handshakes.begin(self, self._address)
+        if self._handshakes.full(self._account):
+            self._refuse("too many connections")
 
     def data_received(self, data: bytes) -> None:
         """Decrypt received bytes; those of a handshake when it is its turn."""
@@ -181,7 +191,7 @@ class TlsSocket(asyncio.Protocol, _SocketBelow):
             self._refuse("the handshake is too long")
             return
         if not self._waiting:
-            self._handshakes.ready(self)
+            self._handshakes.ready(self, self._account)
         self._waiting += data
 
     def eof_received(self) -> bool | None:
@@ -213,6 +223,8 @@ class TlsSocket(asyncio.Protocol, _SocketBelow):
         data, self._waiting = self._waiting, b""
         if self._closed or self._established:
             return
+        if self._tls is None:
+            self._tls = self._certificates.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(data)
         try:
             self._tls.do_handshake()
@@ -326,8 +338,7 @@ class TlsSocket(asyncio.Protocol, _SocketBelow):
     def _refuse(self, reason: str) -> None:
         """Close, after the client has got the alert that is written already."""
         self._closed = True
-        name = self._raw.get_extra_info("peername")
-        self._refused(f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "", reason)
+        self._refused(self._address, reason)
         if self._established or self._timer.when() <= asyncio.get_running_loop().time():
             self._raw.abort()
         else:

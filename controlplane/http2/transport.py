@@ -121,7 +121,7 @@ class SocketTransport(asyncio.Protocol):
         self._timer = self._loop.call_later(host.limits.preface_timeout, self.abort)
         peer = Peer(address(transport.get_extra_info("peername")), transport.get_extra_info("credential"))
         self.grpc.peer = peer
-        self.charges = Charges(host.accounts, peer.address, self)
+        self.charges = Charges(host.accounts, peer.address, self, peer.identity)
         tls = transport.get_extra_info("ssl_object")
         # So that uvloop writes at once. Otherwise it would first read from all sockets that have data.
         self._transport.set_write_buffer_limits(high=0)

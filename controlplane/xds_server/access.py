@@ -7,8 +7,7 @@ from typing import Any
 
 from controlplane.errors import Code, Error
 from controlplane.http2.grpc_status import Status, StatusCode
-from controlplane.http2.peer import Peer
-from controlplane.http2.tls import Credential
+from controlplane.http2.peer import Credential, Peer
 from controlplane.xds.events import Authenticated, Identified
 from controlplane.xds.node import identified
 from controlplane.xds_server.tls_files import TlsFiles

@@ -17,8 +17,7 @@ from cryptography import x509
 from controlplane.errors import Code, Error
 from controlplane.http2.grpc_status import OK, Status
 from controlplane.http2.handler import Open, StreamHandler
-from controlplane.http2.peer import Peer
-from controlplane.http2.tls import Credential
+from controlplane.http2.peer import Credential, Peer
 from controlplane.xds_server.discovery import NO_POLLING, SERVICES, Discovery
 from controlplane.xds_server.lrs_pump import METHOD, SERVICE
 from controlplane.xds_server.status import to_status

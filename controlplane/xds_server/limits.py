@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controlplane.errors import Code, Error, invalid
+from controlplane.http2.accounts import ClientLimits
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.xds.coordination import LINGER
 from controlplane.xds.lrs import SHORTEST
@@ -16,6 +18,10 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 # A client's id, cluster, metadata and locality together. Envoy's list of its extensions is not stored and does not count.
 MAX_NODE_BYTES = 64 * 1024
+
+
+# Files that the process may open, if the system allows it; and those that are no connections of clients.
+_FILES, _OTHER_FILES = 32_768, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,23 @@ class StreamLimits:
 def connection_limits(limits: StreamLimits) -> ConnectionLimits:
     """Return the limits of a connection for the transport `http2`."""
     return ConnectionLimits(max_message_bytes=MAX_REQUEST_BYTES, max_age=limits.max_connection_age)
+
+
+def client_limits() -> ClientLimits:
+    """Return the limits of all clients for the transport `http2`. Connections must leave files for everything else.
+
+    The process may open as many files as the system's hard limit allows, from now on.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    limits = ClientLimits()
+    if soft == resource.RLIM_INFINITY or soft >= limits.total_connections + _OTHER_FILES:
+        return limits
+    total = max(soft // 2, soft - _OTHER_FILES)
+    return replace(limits, total_connections=total, connections=min(limits.connections, total * 3 // 4))
 
 
 def server_options(limits: StreamLimits) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from controlplane.errors import Error, invalid
-from controlplane.http2.tls import Credential
+from controlplane.http2.peer import Credential
 from controlplane.xds.identity_rules import IdentityRules, parsed
 
 log = structlog.get_logger("xds")

@@ -20,7 +20,7 @@ from controlplane.http2.peer import Peer
 from controlplane.http2.server import Server
 from controlplane.xds_server.discovery import NO_POLLING, Discovery
 from controlplane.xds_server.grpc_transport import handlers
-from controlplane.xds_server.limits import StreamLimits, connection_limits, server_options
+from controlplane.xds_server.limits import StreamLimits, client_limits, connection_limits, server_options
 from controlplane.xds_server.status import to_status
 from controlplane.xds_server.tls_files import TlsFiles
 
@@ -82,6 +82,7 @@ def http2_server(discovery: Discovery, limits: StreamLimits) -> Server:
         busy=lambda: discovery.pusher.pushing,
         unknown_method=unknown_method,
         log=structlog.get_logger("xds"),
+        clients=client_limits(),
         report=discovery.connection_refused,
     )
 

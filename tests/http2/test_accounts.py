@@ -24,25 +24,25 @@ def test_a_client_is_an_address_or_a_network_of_64_bits(address: str, key: str) 
 
 def test_reconnecting_does_not_renew_a_budget() -> None:
     accounts = Accounts(ClientLimits(cpu=Rate(0.1, 0.1)))
-    first = accounts.open("192.0.2.1:1")
+    first = accounts.open("192.0.2.1")
     first.cpu.spend(0.2, 100.0)
     accounts.close(first, 100.0)
-    again = accounts.open("192.0.2.1:2")
+    again = accounts.open("192.0.2.1")
     assert accounts.busy(again, 100.0)
-    assert not accounts.busy(accounts.open("192.0.2.2:1"), 100.0)
+    assert not accounts.busy(accounts.open("192.0.2.2"), 100.0)
     accounts.close(again, 100.0)
     accounts.sweep(103.0)
-    assert not accounts.busy(accounts.open("192.0.2.1:3"), 103.0)
+    assert not accounts.busy(accounts.open("192.0.2.1"), 103.0)
 
 
 def test_the_bounds_of_one_address_and_of_all() -> None:
     accounts = Accounts(ClientLimits(connections=2, total_connections=3, held_bytes=10, total_held_bytes=15))
-    first, second = (accounts.open("192.0.2.1:1") for _ in range(2))
+    first, second = (accounts.open("192.0.2.1") for _ in range(2))
     assert first is second
     assert not accounts.full(first)
-    accounts.open("192.0.2.1:3")
+    accounts.open("192.0.2.1")
     assert accounts.full(first)
-    other = accounts.open("192.0.2.2:1")
+    other = accounts.open("192.0.2.2")
     assert accounts.full(other)
     accounts.hold(first, 10)
     assert not accounts.holds_too_much(first)
@@ -55,4 +55,4 @@ def test_the_bounds_of_one_address_and_of_all() -> None:
 def test_all_addresses_together_have_a_budget() -> None:
     accounts = Accounts(ClientLimits(total_cpu=Rate(0.5, 0.25)))
     accounts.cpu.spend(0.6, 10.0)
-    assert accounts.busy(accounts.open("192.0.2.9:1"), 10.0)
+    assert accounts.busy(accounts.open("192.0.2.9"), 10.0)

@@ -93,3 +93,27 @@ async def test_a_connection_that_is_gone_is_not_closed_again() -> None:
     one.hold(20)
     del connection
     await asyncio.sleep(0)
+
+
+async def test_a_verified_identity_has_its_own_account_from_its_first_stream_on() -> None:
+    accounts = Accounts(ClientLimits(cpu=Rate(0.1, 0.1)))
+    connections = [Closed() for _ in range(3)]
+    alice, same, bob = (
+        Charges(accounts, "192.0.2.1:1", connection, identity)
+        for connection, identity in zip(connections, ("alice", "alice", "bob"), strict=True)
+    )
+    alice.keep(7)
+    alice.hold(3)
+    address = alice.account
+    assert same.account is bob.account is address
+    for one in (alice, same, bob):
+        one.stream_opened()
+        one.stream_opened()
+    assert alice.account is same.account
+    assert alice.account is not bob.account
+    assert (alice.account.connections, bob.account.connections, address.connections, accounts.connections) == (2, 1, 0, 3)
+    assert (alice.account.held, address.held) == (10, 0)
+    now = asyncio.get_running_loop().time()
+    alice.spend(now - 1.0)
+    assert same.must_wait(now)
+    assert bob.account.cpu.full(now)

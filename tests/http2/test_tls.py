@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from controlplane.http2.tls import Credential, Handshakes, TlsSocket
+from controlplane.http2.accounts import Accounts, ClientLimits
+from controlplane.http2.peer import Credential
+from controlplane.http2.tls import Handshakes, TlsSocket
 from tests.pki import Authority
 
 
@@ -46,15 +48,17 @@ class Echo(asyncio.Protocol):
 class Rig:
     """A server."""
 
-    def __init__(self) -> None:
-        self.handshakes, self.refused = Handshakes(), list[str]()
+    def __init__(self, clients: ClientLimits) -> None:
+        self.handshakes, self.refused = Handshakes(Accounts(clients)), list[str]()
         self.echoes: list[Echo] = []
         self.port = 0
 
 
 @asynccontextmanager
-async def serving(directory: Path, authority: Authority, patience: float = 10) -> AsyncIterator[Rig]:
-    rig, certificates = Rig(), Certificates(directory, authority)
+async def serving(
+    directory: Path, authority: Authority, patience: float = 10, clients: ClientLimits | None = None
+) -> AsyncIterator[Rig]:
+    rig, certificates = Rig(clients or ClientLimits()), Certificates(directory, authority)
 
     def accept() -> asyncio.Protocol:
         rig.echoes.append(Echo())
@@ -138,3 +142,33 @@ async def test_no_handshake_is_left_after_abort(tmp_path: Path, authority: Autho
         rig.handshakes.abort()
         await until(lambda: not rig.handshakes)
         writer.close()
+
+
+async def test_an_address_with_too_many_handshakes_is_refused(tmp_path: Path, authority: Authority) -> None:
+    async with serving(tmp_path, authority, clients=ClientLimits(connections=2)) as rig:
+        writers = [(await asyncio.open_connection("127.0.0.1", rig.port))[1] for _ in range(2)]
+        await until(lambda: len(rig.handshakes) == 2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        assert await reader.read() == b""
+        assert rig.refused == ["too many connections"]
+        for one in (*writers, writer):
+            one.close()
+        await until(lambda: not rig.handshakes)
+
+
+async def test_addresses_take_turns_at_handshakes() -> None:
+    accounts = Accounts(ClientLimits())
+    handshakes, turns = Handshakes(accounts), list[str]()
+
+    class Sock:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def go_on(self) -> None:
+            turns.append(self.name)
+
+    for name in ("a1", "a2", "a3", "b1"):
+        sock: Any = Sock(name)
+        handshakes.ready(sock, handshakes.begin(sock, f"192.0.2.{ord(name[0])}:1"))
+    await until(lambda: len(turns) == 4)
+    assert turns == ["a1", "b1", "a2", "a3"]

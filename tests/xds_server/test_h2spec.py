@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.http2.tls import Credential
+from controlplane.http2.peer import Credential
 from controlplane.store import Store
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.transports import http2_server, listening

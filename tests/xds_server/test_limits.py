@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Code, Error
-from controlplane.xds_server.limits import MAX_NODE_BYTES, StreamLimits, connection_limits, server_options
+from controlplane.xds_server.limits import MAX_NODE_BYTES, StreamLimits, client_limits, connection_limits, server_options
 
 
 def refusal(limits: StreamLimits, node: object, streams: int = 0) -> tuple[Code, str]:
@@ -46,3 +48,23 @@ def test_both_transports_have_the_same_limits() -> None:
     assert ours.keepalive_interval * 1000 == options["grpc.keepalive_time_ms"]
     assert ours.keepalive_timeout * 1000 == options["grpc.keepalive_timeout_ms"]
     assert connection_limits(StreamLimits()).max_age == 0
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "set_to", "total", "one"),
+    [
+        (1_024, 4_096, 4_096, 3_584, 2_688),  # some files are left for everything else
+        (256, 256, None, 128, 96),
+        (1_024, 1_000_000, 32_768, 20_000, 12_000),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 20_000, 12_000),
+    ],
+)
+def test_connections_leave_files_for_everything_else(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, set_to: int | None, total: int, one: int
+) -> None:
+    changes: list[int] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changes.append(limits[0]))
+    limits = client_limits()
+    assert (limits.total_connections, limits.connections) == (total, one)
+    assert changes == ([] if set_to is None else [set_to])

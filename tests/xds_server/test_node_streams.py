@@ -9,8 +9,7 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Code, Error
-from controlplane.http2.peer import Peer
-from controlplane.http2.tls import Credential
+from controlplane.http2.peer import Credential, Peer
 from controlplane.xds.coordination import Coordination
 from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.view import StreamView
