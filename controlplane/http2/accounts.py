@@ -35,8 +35,8 @@ class ClientLimits:
     held_bytes: int = 64 * 1024 * 1024
     total_held_bytes: int = 160 * 1024 * 1024
     # Open connections of an address, and of all.
-    connections: int = 12_000
-    total_connections: int = 20_000
+    connections: int = 15_000
+    total_connections: int = 30_000
 
 
 class Account:

@@ -226,7 +226,8 @@ class SocketTransport(asyncio.Protocol):
         deadline = deadline or start + SLICE
         was_queued, self._queued = self._queued, False
         while self._work:
-            self._work.pop(0)()
+            self._work[0]()
+            del self._work[:1]  # now, so that `later` sees that work is being done
             if self._loop.time() > deadline:
                 break
         if self._unparsed and not self._work:
@@ -242,6 +243,8 @@ class SocketTransport(asyncio.Protocol):
     def later(self, work: Callable[[], None]) -> None:
         """Do work of a call when it is the connection's turn."""
         self._work.append(work)
+        if len(self._work) > 1:  # the first one has its turn already
+            return
         now = self._loop.time()
         if self._queued or self.charges.must_wait(now):
             self._wait_for_turn()

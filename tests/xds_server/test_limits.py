@@ -55,8 +55,8 @@ def test_both_transports_have_the_same_limits() -> None:
     [
         (1_024, 4_096, 4_096, 3_584, 2_688),  # some files are left for everything else
         (256, 256, None, 128, 96),
-        (1_024, 1_000_000, 32_768, 20_000, 12_000),
-        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 20_000, 12_000),
+        (1_024, 1_000_000, 32_768, 30_000, 15_000),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 30_000, 15_000),
     ],
 )
 def test_connections_leave_files_for_everything_else(
