@@ -1,10 +1,10 @@
-"""The clients that a gateway serves before a change and not after it, by its CORS policy and its health path."""
+"""The clients that a gateway serves before a change and not after it, by its settings for clients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controlplane.domain import Cors, Gateway
+from controlplane.domain import BodyRouting, Cors, Gateway, HostRouting
 from controlplane.domain.cors import ANY_ORIGIN
 from controlplane.errors import abbreviated
 
@@ -18,6 +18,11 @@ def lost_clients_of(old: Gateway, new: Gateway) -> Iterator[str]:
         yield f"load balancers that check {old.health_path}"
     if old.cors is not None and (origins := _lost_origins(old.cors, new.cors)):
         yield f"web pages of {abbreviated(origins, _ORIGINS)}"
+    match old.routing, new.routing:
+        case BodyRouting(max_body_bytes=before), BodyRouting(max_body_bytes=after) if after < before:
+            yield f"requests with bodies above {after:,} bytes"
+    if new.hide_models and not old.hide_models and not isinstance(old.routing, HostRouting):
+        yield "clients that list the models first"
 
 
 def _lost_origins(old: Cors, new: Cors | None) -> list[str]:

@@ -27,17 +27,19 @@ from functools import cached_property
 
 from controlplane.compiler.body_script import NO_MODEL, START
 from controlplane.compiler.compile import served_gateways
-from controlplane.compiler.decode import is_gateways_own
+from controlplane.compiler.decode import decoded, is_gateways_own
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.lost_clients import lost_clients_of
 from controlplane.compiler.lost_grpc import gets_grpc, lost_grpc
+from controlplane.compiler.patch_rules import names_of
+from controlplane.compiler.patches import added_clusters
 from controlplane.compiler.proxyless import obstacle
 from controlplane.domain import BodyRouting, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
 from controlplane.domain.cuts import Loss, LossKind
 from controlplane.domain.own_paths import OWN_KEYS
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.state import Changes, State
-from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import abbreviated
 from controlplane.snapshot import Audience, Client, DiffCache, Resource, Snapshot
 
@@ -156,7 +158,10 @@ class _EnvoyLosses:
         self._before, self._after = before.state, after.state
         old, new = before.snapshot(held).resources, after.snapshot(audience).resources
         self._old_scopes, self._new_scopes = old[SCOPED_ROUTES], new[SCOPED_ROUTES]
-        self._unchanged = old[LISTENER] is new[LISTENER] and self._old_scopes is self._new_scopes
+        self._old_listeners, self._new_clusters = old[LISTENER], new[CLUSTER]
+        # Hiding the models changes neither listeners nor scopes.
+        same = old[LISTENER] is new[LISTENER] and self._old_scopes is self._new_scopes
+        self._unchanged = same and not _hidden(after.state) - _hidden(before.state)
         # By the address of the listener.
         self._old = {} if self._unchanged else {g.host_port: g for g in served_gateways(before.state, held)}
         self._new = {} if self._unchanged else {g.host_port: g for g in served_gateways(after.state, audience)}
@@ -178,7 +183,21 @@ class _EnvoyLosses:
             lost_clients = tuple(lost_clients_of(self._old[address], self._new[address]))
             if lost_clients and address not in changed_access and (models := self._models_at(address)):
                 yield from (Loss(LossKind.ACCESS, address, models, clients) for clients in lost_clients)
+            yield from self._lost_clusters(address)
         yield from self._lost_models([a for a in staying if a not in changed_access])
+
+    def _lost_clusters(self, address: str) -> Iterator[Loss]:
+        """Yield a loss if a filter of a listener that stays needs a cluster that goes. Open connections keep the filter."""
+        listener = self._old_listeners[address]
+        added = {name for type_url, name in listener.refs if type_url == CLUSTER} & set(added_clusters(self._old[address]))
+        gone = added - self._new_clusters.keys()
+        used = sorted(gone & names_of(decoded(listener)).clusters) if gone else []
+        if used and (models := self._models_at(address)):
+            note = (
+                f" (their filters use {abbreviated(used)}: remove the filters first, and the clusters in a later change, "
+                "after the Envoys' drain time)"
+            )
+            yield Loss(LossKind.ACCESS, address, models, "open connections", note)
 
     def _models_at(self, address: str) -> tuple[str, ...]:
         """Return the labels of the models that are reached at an address before the change, sorted."""
@@ -259,6 +278,11 @@ class _EnvoyLosses:
         else:
             keys = sorted(key for key, (plain, verb) in by_verb.items() if not verb or plain not in lost)
         return f"{noun}{'s' if len(keys) > 1 else ''} {_quoted(keys)}"
+
+
+def _hidden(state: State) -> set[str]:
+    """Return the names of the gateways that don't list their models."""
+    return {gateway.name for gateway in state.gateways.values() if gateway.hide_models}
 
 
 def _split_verb(gateway: Gateway, key: str) -> tuple[str, str]:

@@ -52,6 +52,17 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9._~@+:/-]{1,253}")
 # Headers that belong to the request itself, or to the connection. None of them can name a model, a user or a version.
 _RESERVED_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
+# Headers of responses that mean something to clients, proxies or Envoy. None of them can say who answered.
+_RESPONSE_HEADER = re.compile(
+    r"""
+      accept-ranges | age | allow | alt-svc | cache-control | content-.+ | date | etag | expires | keep-alive | last-modified
+    | link | location | pragma | refresh | retry-after | server | set-cookie | strict-transport-security | trailer | vary | via
+    | traceparent | tracestate | warning | (proxy|www)-authenticate | proxy-connection | x-content-type-options
+    | x-frame-options | x-request-id | (access-control|grpc|sec-websocket)-.+
+    """,
+    re.X,
+)
+
 
 def check_label(value: str, name: str = "name") -> None:
     """Check that a value is a DNS label (RFC 1123)."""
@@ -74,6 +85,13 @@ def check_header(value: str, name: str) -> None:
         raise invalid(name, f"'{value[:80]}' must be in lower case: '{value[:80].lower()}'")
     if not HEADER.fullmatch(value) or value in _RESERVED_HEADERS or value.startswith(("x-envoy-", "x-turnout-")):
         raise invalid(name, f"'{value[:80]}' can't be used as the name of a header here")
+
+
+def check_response_header(value: str, name: str) -> None:
+    """Check that a value is the lower-case name of a response header that means nothing else to anybody."""
+    check_header(value, name)
+    if _RESPONSE_HEADER.fullmatch(value):
+        raise invalid(name, f"'{value[:80]}' has a meaning in responses already: choose another name, like x-answered-by")
 
 
 def check_model_name(value: str, name: str) -> None:

@@ -19,6 +19,7 @@ from controlplane.domain.checks import (
     check_path,
     check_port,
     check_range,
+    check_response_header,
     host_port,
     is_ip,
 )
@@ -236,7 +237,7 @@ class Gateway:
                 raise invalid("scope_id", f"'{self.scope_id[:80]}' contains a slash")
         with c.within(""):
             if self.answered_by_header:
-                check_header(self.answered_by_header, "answered_by_header")
+                check_response_header(self.answered_by_header, "answered_by_header")
         with c.within(""):
             if self.health_path:
                 check_path(self.health_path, "health_path")

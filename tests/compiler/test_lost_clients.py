@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.compiler.lost_clients import lost_clients_of
-from controlplane.domain import Cors, Gateway
+from controlplane.domain import BodyRouting, Cors, Gateway, HostRouting
 
 EDGE = Gateway("edge", 80)
 A, B = "https://a.example", "https://b.example"
@@ -37,3 +37,19 @@ def test_pages_that_may_do_less_are_lost(old: Cors | None, new: Cors | None, los
 def test_a_load_balancer_needs_the_path_that_it_checks(old: str, new: str, lost: int) -> None:
     found = list(lost_clients_of(replace(EDGE, health_path=old), replace(EDGE, health_path=new)))
     assert found == ["load balancers that check /a"] * lost
+
+
+def test_larger_bodies_are_lost_when_the_bound_becomes_lower() -> None:
+    small, large = (replace(EDGE, routing=BodyRouting(size << 20)) for size in (1, 64))
+    assert list(lost_clients_of(large, small)) == ["requests with bodies above 1,048,576 bytes"]
+    assert not list(lost_clients_of(small, large))
+    assert not list(lost_clients_of(small, small))
+
+
+def test_clients_that_list_the_models_lose_the_answer_when_they_are_hidden() -> None:
+    hidden = replace(EDGE, hide_models=True)
+    assert list(lost_clients_of(EDGE, hidden)) == ["clients that list the models first"]
+    assert not list(lost_clients_of(hidden, EDGE))
+    assert not list(lost_clients_of(hidden, hidden))
+    by_host = replace(EDGE, routing=HostRouting())  # never lists any
+    assert not list(lost_clients_of(by_host, replace(by_host, hide_models=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,8 @@ from controlplane.domain import (
     HostRouting,
     Model,
     NodeSelector,
+    Patch,
+    PatchTarget,
     PathRouting,
     Protocol,
     Secret,
@@ -46,6 +49,30 @@ WINE = replace(IRIS, name="wine")
 EDGE = Gateway("edge", 80)
 INNER = Gateway("inner", 81)
 NODES = [Node("edge-1", "front"), Node("edge-2", "back"), Node("py-1", "front", user_agent="grpc-python 1.85")]
+
+AUTHZ = {
+    "type": "STRICT_DNS",
+    "load_assignment": {
+        "endpoints": [
+            {"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "authz", "port_value": 9191}}}}]}
+        ]
+    },
+}
+ASK = {
+    "name": "envoy.filters.http.ext_authz",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": "gateways/edge/patches/authz"}},
+    },
+}
+PATCHED = replace(
+    EDGE,
+    patches=(
+        Patch("authz", PatchTarget.ADD_CLUSTER, json.dumps(AUTHZ)),
+        Patch("ask", PatchTarget.HTTP_FILTER, json.dumps(ASK)),
+    ),
+)
 
 
 class Compiled:
@@ -214,6 +241,31 @@ BASE = (EDGE, IRIS, WINE)
                 "model iris can't be reached by web pages of https://a.example at 0.0.0.0:80 any more on edge-1 and edge-2",
             ],
         ),
+        (
+            (EDGE, IRIS),
+            (replace(EDGE, hide_models=True), IRIS),
+            ["model iris can't be reached by clients that list the models first at 0.0.0.0:80 any more on edge-1 and edge-2"],
+        ),
+        (
+            (BY_BODY, IRIS),
+            (replace(BY_BODY, routing=BodyRouting(1 << 20)), IRIS),
+            [
+                "model iris can't be reached by requests with bodies above 1,048,576 bytes at 0.0.0.0:80 any more "
+                "on edge-1 and edge-2"
+            ],
+        ),
+        # A filter and the cluster that it uses go together, one after the other, or only a cluster that nothing uses.
+        (
+            (PATCHED, IRIS),
+            (EDGE, IRIS),
+            [
+                "model iris can't be reached by open connections at 0.0.0.0:80 any more (their filters use "
+                "gateways/edge/patches/authz: remove the filters first, and the clusters in a later change, after the "
+                "Envoys' drain time) on edge-1 and edge-2"
+            ],
+        ),
+        ((PATCHED, IRIS), (replace(EDGE, patches=PATCHED.patches[:1]), IRIS), []),
+        ((replace(EDGE, patches=PATCHED.patches[:1]), IRIS), (EDGE, IRIS), []),
         # gRPC ports.
         (
             (BY_BODY, BOTH),

@@ -136,4 +136,7 @@ def test_what_an_envoy_sets_and_answers_itself_is_checked() -> None:
     for field, value in (("answered_by_header", "X-Who"), ("answered_by_header", "x-envoy-who"), ("health_path", "healthz")):
         with pytest.raises(Error, match=f"{field}: "):
             Gateway("edge", 80, **{field: value})  # type: ignore[arg-type]
+    for header in ("content-type", "grpc-status", "set-cookie", "access-control-allow-origin", "server", "x-request-id"):
+        with pytest.raises(Error, match=f"answered_by_header: '{header}' has a meaning in responses already"):
+            Gateway("edge", 80, answered_by_header=header)
     assert Gateway("edge", 80, answered_by_header="x-who", health_path="/healthz").health_path == "/healthz"

@@ -213,6 +213,9 @@ async def test_patches_come_and_go_without_a_lost_request(control_plane: Control
                 await asyncio.sleep(0.05)
             assert not any(task.done() for task in asking)
             assert service.asked > 0
+        # Without the filter and its cluster at once, open connections would get 403.
+        with pytest.raises(grpc.RpcError, match="remove the filters first"):
+            await apply(plain)
         for task in asking:
             task.cancel()
         assert answers.keys() == {200}

@@ -144,7 +144,8 @@ class Gateway(_message.Message):
     """
     answered_by_header: _builtins.str
     """Name of a response header that says who answered, like `x-answered-by`, in lower case. Its value is
-    `model=iris, version=blue, revision=42`. The revision is the one in which the model last changed. Unset: no header.
+    `model=iris, version=blue, revision=42`. The revision is the one in which the model last changed.
+    Headers that have a meaning in responses, like `content-type`, are refused. Unset: no header.
     """
     health_path: _builtins.str
     """Path at which the Envoy itself answers, like `/healthz`, for a load balancer: 200, or 503 after `/healthcheck/fail` of its
