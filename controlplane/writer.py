@@ -46,7 +46,7 @@ from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revisi
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error, abbreviated, invalid
-from controlplane.probe import Prober, Target, VersionProbe, failures_in_words, rising, target
+from controlplane.probe import Prober, Target, VersionProbe, failures_in_words, is_known, replaced, rising
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
 from controlplane.store import Store
@@ -253,12 +253,12 @@ class Writer:
             after, changes = await asyncio.to_thread(self._propose, before, change, draft)
             if not changes:
                 return await self._unchanged(before, draft, validate_only)
-            replaced = self._replaced_versions(before, after, changes) if probes is not None else []
+            targets = self._replaced_versions(before, after, changes) if probes is not None else []
             # A dry run must not connect to addresses that are not in desired state: anybody could scan a network with it.
-            unprobed = [target for target in replaced if target not in (probes or {})]
-            if unprobed and not validate_only:
-                return unprobed
-            losses = await self._losses(before, after, _silent(probes, replaced) if probes else NOTHING_SILENT)
+            unprobed = [target for target in targets if target not in (probes or {})]
+            if allowed := [t for t in unprobed if not validate_only or is_known(t, before.state)]:
+                return allowed
+            losses = await self._losses(before, after, _silent(probes, targets) if probes else NOTHING_SILENT)
             if not validate_only:
                 check_cut(losses, permit)
             # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
@@ -386,12 +386,11 @@ class Writer:
         return Outcome(head, revision, True, impact, {})
 
     def _replaced_versions(self, before: CompiledRevision, after: CompiledRevision, changes: Changes) -> list[Target]:
-        """Return the versions with traffic whose endpoints are all replaced; none if they are not to be probed."""
-        replaced = replaced_versions(before.state, changes)
-        if not replaced or not self._prober.enabled or not self._nodes.transitions(before.head, before.state):
+        """Return the versions with traffic that are reached otherwise; none if they are not to be probed."""
+        versions = replaced_versions(before.state, changes)
+        if not versions or not self._prober.enabled or not self._nodes.transitions(before.head, before.state):
             return []
-        models = after.state.models
-        return [target(models[model], models[model].version(version), after.state) for model, version in replaced]
+        return replaced(versions, before.state, after.state)
 
     async def _losses(
         self, before: CompiledRevision, after: CompiledRevision, silent: Mapping[VersionName, str] = NOTHING_SILENT
@@ -443,9 +442,9 @@ class Writer:
         return replace(impact, warnings=warnings) if warnings else impact
 
 
-def _silent(probes: Mapping[Target, VersionProbe], replaced: Sequence[Target]) -> Mapping[VersionName, str]:
+def _silent(probes: Mapping[Target, VersionProbe], targets: Sequence[Target]) -> Mapping[VersionName, str]:
     """Return the probed versions of which no endpoint answers, with the reason."""
-    dead = [probes[target] for target in replaced if target in probes and probes[target].dead]
+    dead = [probes[target] for target in targets if target in probes and probes[target].dead]
     return {(probe.model, probe.version): failures_in_words(probe) for probe in dead}
 
 

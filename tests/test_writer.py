@@ -17,7 +17,7 @@ from controlplane.compiler import NO_META, Compiler
 from controlplane.compiler.impact import NO_IMPACT
 from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.compiler.validation import Validator
-from controlplane.domain import Endpoint, Gateway, HostRouting, Model, Protocol, Version
+from controlplane.domain import Endpoint, Gateway, HostRouting, Model, Protocol, UpstreamTls, Version
 from controlplane.domain.cuts import CutPermit, cut_token
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta
@@ -32,6 +32,7 @@ from controlplane.snapshot import Audience, Snapshot
 from controlplane.store import Store, conflict
 from controlplane.writer import ATTEMPTS, CachingCompiler, Writer
 from tests.fakes.connected_nodes import CountedNodes, FakeNodes
+from tests.probe.servers import answer, server
 from tests.store.opening import open_store
 
 EDGE = Gateway("edge", 8080)
@@ -442,6 +443,37 @@ async def test_endpoints_that_replace_all_of_a_live_version_are_probed(guarded: 
         assert not (await writer.write(to(at(nowhere)), draft(), probe=False)).impact.losses
         assert (await writer.write(to(at(there)), draft())).changed
         assert (await writer.write(to(at(nowhere)), draft(), permit=ALLOWED)).impact.losses
+
+
+async def test_a_live_version_that_is_reached_otherwise_is_probed_in_a_dry_run_too(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, nodes = guarded
+    nodes.nodes.pop()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = (Endpoint("127.0.0.1", closed.getsockname()[1]),)
+        async with server(answer(b"HTTP/1.1 404 Not Found\r\n\r\n")) as port:
+            blue = replace(BLUE, endpoints=(Endpoint("127.0.0.1", port),), protocol=Protocol.HTTP1)
+            covered = replace(BLUE, endpoints=dead, fallback=("green",))
+            tls = UpstreamTls(insecure_skip_verify=True)
+            for before, after, failure in (
+                (blue, replace(blue, protocol=Protocol.GRPC), f"127.0.0.1:{port} it does not speak grpc without TLS"),
+                (blue, replace(blue, tls=tls), f"127.0.0.1:{port} no answer within"),
+                (covered, replace(covered, fallback=()), f"{dead[0].host_port} connection refused"),
+                (replace(blue, tls=tls), blue, ""),
+                (blue, replace(blue, connect_timeout=1.0), ""),
+                (covered, replace(covered, connect_timeout=1.0), ""),
+            ):
+                both = [replace(IRIS, versions=(version, GREEN)) for version in (before, after)]
+                await writer.write(to(EDGE, both[0]), draft(), permit=ALLOWED)
+                tried = await writer.write(to(both[1]), draft(), validate_only=True)
+                texts = [loss.text(ids) for loss, ids in tried.impact.losses.items()]
+                assert (len(texts), tried.impact.warnings) == (bool(failure), ()), failure
+                if failure:
+                    assert failure in texts[0]
+                    assert await reason(writer, to(both[1])) == "CUTS_TRAFFIC"
+                    assert not (await writer.write(to(both[1]), draft(), probe=False)).impact.losses
+                else:
+                    assert (await writer.write(to(both[1]), draft())).changed
 
 
 class WaitingProber(Prober):

@@ -107,14 +107,17 @@ def losses_of(
 
 
 def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
-    """Return the versions that have a share before and after a change, and lose every endpoint that they have before it."""
+    """Return the versions that have a share before and after a change, and are reached otherwise after it.
+
+    They lose every endpoint that they have before it or their fallbacks, or have another protocol, TLS or host.
+    """
     return [
         (model.name, version.name)
         for model in changes.objects.values()
         if isinstance(model, Model) and (old := before.models.get(model.name)) is not None
         for version in model.versions
         if model.split.get(version.name) and old.split.get(version.name)
-        if _are_replaced(old.version(version.name), version)
+        if _are_replaced(old.version(version.name), version) or _are_reached_otherwise(old.version(version.name), version)
     ]
 
 
@@ -122,6 +125,12 @@ def _are_replaced(old: Version, new: Version) -> bool:
     """Return True if none of a version's addresses stays, or none for gRPC."""
     has_grpc_ports = old.has_grpc_ports and new.has_grpc_ports
     return _have_no_common_address(old, new) or (has_grpc_ports and _grpc_addresses(old).isdisjoint(_grpc_addresses(new)))
+
+
+def _are_reached_otherwise(old: Version, new: Version) -> bool:
+    """Return True if the endpoints that a version keeps may not answer any more, or nothing takes over if they don't."""
+    lost_fallbacks = bool(old.fallback) and not new.fallback
+    return lost_fallbacks or (old.protocol, old.tls, old.host) != (new.protocol, new.tls, new.host)
 
 
 def _have_no_common_address(old: Version, new: Version) -> bool:
@@ -410,8 +419,8 @@ def _lost_endpoints(
     for (model, name), reason in sorted(silent.items()):
         if model not in old.resources[ROUTES] or model not in new.resources[ROUTES]:
             continue
-        versions = (state.models[model].version(name) for state in (before.state, after.state))
-        if _have_no_common_address(*versions) or gets_grpc(model, before.state, held):
+        versions = [state.models[model].version(name) for state in (before.state, after.state)]
+        if _have_no_common_address(*versions) or _are_reached_otherwise(*versions) or gets_grpc(model, before.state, held):
             yield Loss(LossKind.ENDPOINTS, "", (model,), name, f" ({reason})")
 
 

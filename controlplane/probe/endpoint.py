@@ -9,7 +9,7 @@ from typing import Any
 
 from controlplane.domain import HealthCheck
 from controlplane.http2.frames import ConnectionFault
-from controlplane.probe.health_check import failure
+from controlplane.probe.health_check import failure, greet
 from controlplane.probe.targets import Target
 
 
@@ -20,9 +20,10 @@ async def probe_address(address: str, port: int, target: Target, context: ssl.SS
     """
     version = target.version
     name = version.tls.server_name if version.tls else ""
-    # None: only the TCP connect is tried.
-    check = version.health_check if version.tls is None or context is not None else None
-    tls: dict[str, Any] = {"ssl": context, "server_hostname": name or address} if check and context else {}
+    # Without both, only the TCP connect is tried.
+    can_speak = version.tls is None or context is not None
+    check, handshake = (version.health_check, target.handshake) if can_speak else (None, False)
+    tls: dict[str, Any] = {"ssl": context, "server_hostname": name or address} if (check or handshake) and context else {}
     try:
         reader, writer = await asyncio.open_connection(address, port, **tls)
     except ssl.SSLCertVerificationError as error:
@@ -30,7 +31,9 @@ async def probe_address(address: str, port: int, target: Target, context: ssl.SS
     except OSError as error:
         return _reason(error)
     try:
-        return "" if check is None else await _health_failure(reader, writer, check, target, "https" if context else "http")
+        if check is not None:
+            return await _health_failure(reader, writer, check, target, "https" if context else "http")
+        return await _handshake_failure(reader, writer, target) if handshake else ""
     finally:
         writer.transport.abort()
 
@@ -54,6 +57,16 @@ async def _health_failure(
     except (ValueError, ConnectionFault):
         # The text of a malformed answer is not shown.
         return f"health check: the answer is not {version.protocol.value}"
+
+
+async def _handshake_failure(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> str:
+    """Return the reason why an endpoint does not speak the protocol of its version; "" if it does."""
+    protocol = target.version.protocol
+    try:
+        await greet(reader, writer, protocol, target.version.health_host(target.model))
+    except (EOFError, OSError, ValueError, ConnectionFault):
+        return f"it does not speak {protocol.value}" + (" over TLS" if target.version.tls else " without TLS")
+    return ""
 
 
 def _reason(error: OSError) -> str:

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from controlplane.domain import HealthCheck, Protocol
 from controlplane.http2.headers import Headers
-from controlplane.probe.http2 import request
+from controlplane.probe.http2 import request, settings
 
 _AGENT = "turnout-probe"
 # Header fields that the probe sets itself.
@@ -44,6 +44,17 @@ async def failure(
         case Protocol.GRPC:
             return await _grpc(reader, writer, host, scheme, headers)
     return "" if status == HTTPStatus.OK else f"health check answered {status}"
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: Protocol, host: str) -> None:
+    """Return when a server has shown that it speaks a protocol. What it answers does not matter.
+
+    Errors: ValueError if it speaks another one; OSError, EOFError.
+    """
+    if protocol is Protocol.HTTP1:
+        await _http1(reader, writer, "/", host, ())
+    else:
+        await settings(reader, writer)
 
 
 async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, host: str, headers: Headers) -> int:

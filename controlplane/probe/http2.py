@@ -70,6 +70,14 @@ async def request(
     raise ValueError("too many frames")
 
 
+async def settings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Open a connection of HTTP/2, and wait for the server's settings. Errors: ValueError, OSError, EOFError."""
+    writer.write(frames.PREFACE + frames.settings({frames.Setting.ENABLE_PUSH: 0}))
+    # The server's first frame has its settings (RFC 9113, section 3.4).
+    if (await _frame(reader))[0] != frames.SETTINGS:
+        raise ValueError("not HTTP/2")
+
+
 async def _frame(reader: asyncio.StreamReader) -> tuple[int, int, int, bytes]:
     """Read a frame: its type, flags, stream and payload."""
     high, low, kind, flags, stream = frames.HEADER.unpack(await reader.readexactly(frames.HEADER_BYTES))

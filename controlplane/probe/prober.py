@@ -71,7 +71,8 @@ class Prober:
         version = target.version
         context: ssl.SSLContext | None = None
         # A probe has no private key for a client certificate. If the endpoints demand one, it only tries the TCP connect.
-        if sample and version.tls is not None and version.health_check is not None and not version.tls.client_certificate:
+        speaks = version.health_check is not None or target.handshake
+        if sample and version.tls is not None and speaks and not version.tls.client_certificate:
             with contextlib.suppress(TimeoutError, ssl.SSLError):
                 async with asyncio.timeout_at(deadline):
                     context = await asyncio.to_thread(client_context, version.tls, version.protocol, target.authorities)
@@ -90,7 +91,7 @@ class Prober:
                 answer, reason = await self._addresses(addresses, endpoint.port, target, context)
                 if answer is Answer.YES and endpoint.grpc_port:
                     # A health check asks the main port, so only the connection is tried here.
-                    connect = replace(target, version=replace(target.version, health_check=None))
+                    connect = replace(target, version=replace(target.version, health_check=None), handshake=False)
                     answer, reason = await self._addresses(addresses, endpoint.grpc_port, connect, None)
                     reason = f"gRPC port {endpoint.grpc_port}: {reason}" if reason else ""
                 return EndpointProbe(name, answer, reason)

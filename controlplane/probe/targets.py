@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from controlplane.domain import CaCertificates, Model, Object, Version
 from controlplane.domain.state import State
@@ -18,6 +18,8 @@ class Target:
     version: Version
     # PEM of the certificate authorities that the endpoints' certificates are verified against. "": those of the system.
     authorities: str = ""
+    # True: without a health check, too, the endpoints must show that they speak the version's protocol, with its TLS.
+    handshake: bool = False
 
 
 def rising(
@@ -51,6 +53,25 @@ def target(model: Model, version: Version, state: State) -> Target:
     if secret is not None and isinstance(secret.content, CaCertificates):
         return Target(model.name, version, secret.content.ca_certificates_pem)
     return Target(model.name, version, tls.ca_certificates_pem)
+
+
+def replaced(versions: Iterable[tuple[str, str]], before: State, after: State) -> list[Target]:
+    """Return versions with traffic, as (model, version), that a change replaces or lets be reached otherwise, as targets."""
+    targets = []
+    for model, name in versions:
+        old, new = before.models[model].version(name), after.models[model].version(name)
+        handshake = (old.protocol, old.tls) != (new.protocol, new.tls)
+        targets.append(replace(target(after.models[model], new, after), handshake=handshake))
+    return targets
+
+
+def is_known(target: Target, before: State) -> bool:
+    """Return True if all addresses of a target belong to its version before the change, so that a dry run may probe them."""
+    return _addresses(target.version) <= _addresses(before.models[target.model].version(target.version.name))
+
+
+def _addresses(version: Version) -> set[tuple[str, int]]:
+    return {(e.host, port) for e in version.endpoints for port in (e.port, e.grpc_port) if port}
 
 
 def forbidden(address: str, *, local: bool) -> str:

@@ -151,3 +151,19 @@ async def reason_of_plain(port: int) -> str:
         tls = UpstreamTls(insecure_skip_verify=True)
         context = client_context(tls, Protocol.HTTP1, "")
         return await probe_address("127.0.0.1", other, target(other, path="/ready", tls=tls), context)
+
+
+@pytest.mark.parametrize(
+    ("text", "protocol", "reason"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", Protocol.HTTP1, ""),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Protocol.HTTP2, "it does not speak http2 without TLS"),
+        (frames.settings({}), Protocol.GRPC, ""),
+        (frames.settings({}) + b"\n", Protocol.HTTP1, "it does not speak http1 without TLS"),
+    ],
+)
+async def test_a_handshake_shows_which_protocol_a_server_speaks(text: bytes, protocol: Protocol, reason: str) -> None:
+    async with server(answer(text)) as port:
+        assert await probe_address("127.0.0.1", port, target(port, protocol=protocol), None) == ""
+        speaking = replace(target(port, protocol=protocol), handshake=True)
+        assert await probe_address("127.0.0.1", port, speaking, None) == reason

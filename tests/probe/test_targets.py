@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.domain import Endpoint, Model, UpstreamTls, Version
+from controlplane.domain import Endpoint, Model, Protocol, UpstreamTls, Version
 from controlplane.domain.state import State
-from controlplane.probe import Target, rising
+from controlplane.probe import Target, is_known, replaced, rising
 from controlplane.probe.targets import forbidden
 from tests import pki
 
@@ -73,3 +73,15 @@ def test_addresses_that_may_not_be_probed(address: str, reason: str) -> None:
     assert forbidden(address, local=False) == reason
     if "multicast" not in reason:
         assert forbidden(address, local=True) == ""
+
+
+def test_another_protocol_needs_a_handshake_and_a_dry_run_probes_only_what_it_knows() -> None:
+    before = State({}, {"iris": BEFORE})
+    for blue, handshake, known in (
+        (replace(BLUE, protocol=Protocol.GRPC), True, True),
+        (replace(BLUE, host="iris.example"), False, True),
+        (replace(BLUE, endpoints=(*BLUE.endpoints, Endpoint("10.0.0.9", 22))), False, False),
+    ):
+        after = State({}, {"iris": replace(BEFORE, versions=(blue, GREEN))})
+        (probed,) = replaced([("iris", "blue")], before, after)
+        assert (probed.version, probed.handshake, is_known(probed, before)) == (blue, handshake, known)
