@@ -40,6 +40,7 @@ from controlplane.compiler.unpatched import UnpatchedCompiler
 from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
 from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, LossKind, check_cut, in_order
+from controlplane.domain.default_models import missing_defaults
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.patch_functions import with_hashes
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
@@ -262,7 +263,8 @@ class Writer:
             if not validate_only:
                 check_cut(losses, permit)
             # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
-            warnings = (*_unprobed(unprobed), *before.warnings)
+            missing = missing_defaults(after.state, changes.objects.values())
+            warnings = (*_unprobed(unprobed), *missing, *before.warnings)
             impact = asyncio.ensure_future(self._impact(before, after, losses, warnings))
             impact.add_done_callback(_retrieve_error)
             try:

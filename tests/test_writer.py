@@ -17,7 +17,7 @@ from controlplane.compiler import NO_META, Compiler
 from controlplane.compiler.impact import NO_IMPACT
 from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.compiler.validation import Validator
-from controlplane.domain import Endpoint, Gateway, HostRouting, Model, Protocol, UpstreamTls, Version
+from controlplane.domain import BodyRouting, Endpoint, Gateway, HostRouting, Model, Protocol, UpstreamTls, Version
 from controlplane.domain.cuts import CutPermit, cut_token
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta
@@ -388,6 +388,15 @@ async def test_a_dry_run_names_the_nodes_that_are_too_old(guarded: tuple[Writer,
     )
     assert (await writer.write(to(EDGE), draft())).impact.warnings == tried.impact.warnings
     assert (await writer.write(to(IRIS), draft(), validate_only=True)).impact.warnings == ()
+
+
+async def test_a_default_model_that_does_not_exist_has_a_warning_until_it_does(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, _ = guarded
+    gateway = replace(EDGE, routing=BodyRouting(default_model="iris"))
+    for validate_only in (True, False):
+        (warning,) = (await writer.write(to(gateway), draft(), validate_only=validate_only)).impact.warnings
+        assert "has the key 'iris', its default_model" in warning
+    assert not (await writer.write(to(replace(gateway, expected_nodes=1), IRIS), draft())).impact.warnings
 
 
 async def test_what_a_grpc_client_can_no_longer_reach_is_a_loss(guarded: tuple[Writer, FakeNodes]) -> None:
