@@ -7,7 +7,8 @@ a version that has a share. So a node loses
     access         to a listener that stays, if the requests that matched its TLS and its routing don't match them any more
     a model        or some of its keys, if at a listener that stays these keys lead nowhere or to another model
     gRPC           of a model that stays, if its endpoints lose their gRPC ports, and its gateways take gRPC calls
-    endpoints      of a version that has a share, if all of them are replaced and none of the new ones answers
+    endpoints      of a version that has a share, if all of them are replaced or reached otherwise, and none answers
+    connections    that are open, if a filter of theirs uses a cluster that is removed
 
 Snapshots are compared, and not fields of gateways and models. If a node gets another audience, the old audience's snapshot is
 compared with the new one's. Nodes with the same transition have the same losses, so the cost depends on the number of
