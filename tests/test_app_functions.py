@@ -111,7 +111,7 @@ async def test_a_server_without_the_plugin_takes_no_streams_says_why_and_serves_
     await server.start(None, workers=workers)
     async with client(server.app.xds_port, "edge-1") as c:
         await c.until(lambda: c.ended is not None)
-    assert c.ended is grpc.StatusCode.UNAVAILABLE
+    assert c.ended is grpc.StatusCode.UNAVAILABLE, c.details
     reason = "gateways/edge.patches[0].function: the function 'backlog' is of the plug-in with the hash "
     if not workers:
         assert f"the control plane can't serve its newest revision: {reason}" in c.details

@@ -37,6 +37,9 @@ _MESSAGES = {
 }
 _WILDCARDS = (CLUSTER, LISTENER)
 
+# The details that gRPC's Python client gives in place of the server's status, if it writes at the moment when a stream ends.
+_STATUS_LOST = "Internal error from Core"
+
 Held = dict[str, dict[str, tuple[str, bytes]]]  # type URL -> name -> (version, body)
 
 
@@ -94,6 +97,15 @@ class XdsClient:
             await asyncio.wait_for(self._changed.wait_for(condition), seconds)
 
     async def run(self) -> None:
+        """Hold a stream until it ends."""
+        status, details = await self._stream()
+        while details == _STATUS_LOST:
+            status, details = await self._stream()
+        self.ended, self.details = status, details
+        await self._notify()
+
+    async def _stream(self) -> tuple[grpc.StatusCode, str]:
+        """Hold one stream. Return the status with which it ended."""
         delta = self.variant == "delta"
         method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
         response_type: Any = discovery_pb2.DeltaDiscoveryResponse if delta else discovery_pb2.DiscoveryResponse
@@ -117,14 +129,13 @@ class XdsClient:
                     await self._apply(call, response)
                     self.done += 1
                     await self._notify()
-                self.ended, self.details = await call.code(), await call.details()
+                return await call.code(), await call.details()
             except grpc.aio.AioRpcError as error:
-                self.ended, self.details = error.code(), error.details() or ""
+                return error.code(), error.details() or ""
             except asyncio.InvalidStateError:
-                self.ended, self.details = await call.code(), await call.details()
+                return await call.code(), await call.details()
             finally:
                 call.cancel()
-                await self._notify()
 
     async def _notify(self) -> None:
         async with self._changed:
