@@ -6,5 +6,7 @@
 | `roles.py` | the table of roles and their permissions |
 | `rules.py` | rules that give roles to callers, and decisions with explanations |
 | `needs.py` | the permissions that a change of desired state needs |
+| `tokens.py` | the token file: callers by the hash of their token |
+| `file_reader.py` | reads both files, and names the line of each error |
 | `document.py` | the access file: text to settings, with the line of each error |
 """

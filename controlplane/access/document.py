@@ -43,7 +43,7 @@ class OidcSettings:
     # Claims with the user's name, which no other user may have, and with the user's groups.
     name_claim: str = "sub"
     groups_claim: str = "groups"
-    # `typ` in the header of access tokens (RFC 9068). Providers that do not set it need `JWT` here.
+    # `typ` in the header of access tokens (RFC 9068). Providers that do not set it need `unmarked`.
     token_type: str = "at+jwt"
     # Seconds by which the clocks of the provider and of this machine may differ.
     clock_skew: int = 30

@@ -44,7 +44,7 @@ def needs_of(
 ) -> Iterator[Need]:
     """Yield what a change needs: the new object by resource name; None deletes.
 
-    `cut` says that the change may cut traffic. With `unchanged`, objects that stay equal need a permission, too: the request
+    `cut` says that the request has `allow_cut`. With `unchanged`, objects that stay equal need a permission, too: the request
     names each of them alone, and is not a file with all of them.
     """
     for name, after in objects.items():

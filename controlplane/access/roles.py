@@ -28,9 +28,9 @@ class Permission(Enum):
     EDIT = "edit"  # create, change and delete gateways and models; reconnect, forget and block nodes
     USE_SECRET = "use"  # name a secret in a gateway or a model
     SECRETS = "change-secret"  # create, change and delete secrets
-    CUT = "cut"  # make a change that cuts traffic; adopt nodes
-    APPROVE = "approve"  # approve changes of others
-    ADMIN = "admin"  # read the audit log
+    CUT = "cut"  # make a change with `allow_cut`, whether or not it cuts traffic; adopt nodes
+    APPROVE = "approve"  # for a later version: no method needs it
+    ADMIN = "admin"  # for a later version: no method needs it
 
 
 class Role(Enum):
@@ -55,7 +55,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
 }
 
-# The role that an explanation names: the one with the fewest permissions that is enough.
+# The role that an explanation names. Who names a secret also edits the object.
 LEAST_ROLE: Mapping[Permission, Role] = {
     Permission.VIEW: Role.VIEWER,
     Permission.SWITCH: Role.SWITCHER,

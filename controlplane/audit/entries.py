@@ -11,7 +11,7 @@ added breaks the chain: somebody would have to write all entries after it anew, 
 |---|---|
 | begin | the first entry of a chain; `earlier` names the chains that the store knew already |
 | start | the server was started; `cut` is the number of entries that the store knew of and that are missing |
-| attempt | a caller who may do so asks for a change, which has not been made yet |
+| attempt | a caller with a role for the method asks for a change; its objects are not checked yet, so a refusal may follow |
 | call | the outcome of a call: `code` OK, with `revision` if it made one, or the error |
 | stranger | a sample of the calls without a valid credential that were refused; `unlogged` counts those that have no entry |
 | dropped | the oldest file was removed, because the log has reached its bound; `first` is the oldest entry that is left |

@@ -37,7 +37,7 @@ class AuditFiles:
     def __init__(self, directory: Path, max_bytes: int, now: Callable[[], str]) -> None:
         """Open the log, or begin a new one, without an entry. `now` returns the time.
 
-        Errors: RESOURCE_EXHAUSTED / AUDIT_FULL; FAILED_PRECONDITION / AUDIT_UNWRITABLE, AUDIT_DAMAGED.
+        Errors: RESOURCE_EXHAUSTED / AUDIT_FULL; FAILED_PRECONDITION / AUDIT_UNWRITABLE, AUDIT_DAMAGED, AUDIT_HELD.
         """
         self.directory = directory
         self._max_bytes = max_bytes

@@ -37,7 +37,7 @@ class HeadKeeper:
         self._kept = Head()
 
     async def start(self) -> None:
-        """Compare the log with what the store knows of it, and write the entry of the start.
+        """Compare the number of the newest entry with the one in the store, and write the entry of the start.
 
         A full disk is no error here: Envoys must be served. Errors: those of reading the store.
         """

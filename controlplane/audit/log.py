@@ -32,7 +32,7 @@ T = TypeVar("T")
 # Entries of strangers in a minute.
 STRANGERS = 10
 _MINUTE = 60.0
-# Outcomes that wait until the log can be written again. No call is made meanwhile that has an outcome, but those in progress.
+# Outcomes that wait until the log can be written again. Changes are refused meanwhile; refused calls still add outcomes.
 _MAX_WAITING = 10_000
 # Seconds between two lines of the server's log about an export that fails.
 _EXPORT_LINES = 60.0
@@ -48,7 +48,7 @@ class AuditLog:
         self._thread = thread
         self._export = export
         self._clock = clock
-        # Bounded: above it, the oldest outcomes are lost, and the log says how many.
+        # Bounded: above it, the oldest outcomes are lost, and nothing counts them.
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MAX_WAITING)
         self._unsynced = asyncio.Event()
         # The minute of the samples: its start, the entries in it, and the calls since the last entry that have none.

@@ -5,7 +5,8 @@ connection, which is also how much Envoy reads from a socket before it does anyt
 whole upload into memory before Envoy looks at the overload manager's limit (`bootstrap.py`): 200 uploads took 9 GB where 2 GiB
 were allowed. This filter sets a limit for the body alone, and Envoy reads 1 MiB of a connection at a time.
 
-It runs for the requests whose body the script reads. Over HTTP/2 the stream's window would be a sufficient limit.
+It runs for JSON, forms and gRPC-Web. Over HTTP/2 the stream's window would be a sufficient limit. The first message of gRPC is
+read by another filter (`grpc_models.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from controlplane.compiler.message import packed
 from controlplane.domain import BodyRouting
 
 _PRESENT = ".*"
-# Without a content type, too, but no matcher matches a header that a request lacks.
+# Matches an empty content type, too. A request without the header has a predicate of its own.
 _JSON = "(?i)|.*json.*|text/plain.*|application/x-www-form-urlencoded.*"
 _FORM = "(?i)multipart/form-data.*"
 # A message of gRPC-Web over HTTP/1 is held back until its name is read. Such a request has one message.

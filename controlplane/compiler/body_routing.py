@@ -53,7 +53,7 @@ def compile_own_resources(gateway: Gateway, models: Mapping[str, str]) -> list[R
     assert isinstance(gateway.routing, BodyRouting)
     own_routes = gateway.resource_name
     default_routes = models.get(gateway.routing.default_model, own_routes)
-    # A gateway that hides its models serves them all the same.
+    # `hide_models` empties the list only. Requests still reach the models.
     return [
         _routes(own_routes, () if gateway.hide_models else models),
         compile_scope(gateway, START, own_routes),

@@ -39,7 +39,7 @@ from controlplane.envoy_types import CLUSTER
 from controlplane.snapshot import Resource
 
 _FALLBACK = "/fallback"
-# Answers after which the next level is tried. A version that gives one of them has not acted on the request.
+# Answers after which the next level is tried. Nothing checks that a server that gives one has not acted on the request.
 _STATUSES = (429, 503)
 # The same in gRPC.
 _GRPC_STATUSES = "resource-exhausted,unavailable"

@@ -9,7 +9,7 @@ ends there, and its request goes on.
 
 A version gets no copy of a request that it answers itself. The policy for copies belongs to the whole virtual host, not to one
 of the clusters that its routes name. But a copy inherits the metadata match of the cluster that was chosen for its request. So
-the routes ask, at the clusters of the mirrored version, for metadata that no endpoint of the copies' cluster has. A copy of
+the routes ask, at the clusters of the mirror's version, for metadata that no endpoint of the copies' cluster has. A copy of
 such a request finds no endpoint. If the routes name no other clusters, there is no policy.
 
 Envoy adds its own address to the header `x-forwarded-for` of a copy. So the policy puts the request's value into a second
@@ -52,7 +52,7 @@ def copy_timeout(model: Model, mirror: Mirror) -> float:
 
 
 def refuse_own_copies(cluster: Any) -> None:
-    """Make the cluster of the copies refuse copies of requests that the mirrored version answers itself."""
+    """Make the cluster of the copies refuse copies of requests that the mirror's version answers itself."""
     subsets = cluster.lb_subset_config
     subsets.fallback_policy = cluster_pb2.Cluster.LbSubsetConfig.ANY_ENDPOINT
     subsets.subset_selectors.add(keys=[_COPY], fallback_policy=cluster_pb2.Cluster.LbSubsetConfig.LbSubsetSelector.NO_FALLBACK)
@@ -74,7 +74,7 @@ def copy_filters(mirror: Mirror) -> list[Any]:
 def add_policies(host: Any, model: Model, cluster: str, own: Collection[str]) -> list[Any]:
     """Add the policies for copies to the virtual host of a model. Return them; none if no request is to be copied.
 
-    `cluster` is the one of the copies, and `own` are those that routes name for the mirrored version. Call it when all routes
+    `cluster` is the one of the copies, and `own` are those that routes name for the mirror's version. Call it when all routes
     are complete; the last one is that of the split.
     """
     mirror = model.mirror
@@ -121,7 +121,7 @@ def _policy(target: Any, cluster: str) -> Any:
 def split_order(model: Model) -> list[Version]:
     """Return the versions in the order of their weights: the newest first.
 
-    The order matters for sticky users only. Without them, the mirrored version comes last if a part of the requests is copied.
+    The order matters for sticky users only. Without them, the mirror's version comes last if a part of the requests is copied.
     Otherwise the part would be mostly that version's own requests, since Envoy draws the version and the part with one number.
     """
     versions = list(reversed(model.versions))

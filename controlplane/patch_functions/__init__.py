@@ -1,7 +1,7 @@
 """Functions of plug-ins that patch compiled resources, called in child processes.
 
     plugin.py    the files of a plug-in, their hash, and the copies of all plug-ins that the server ever had
-    caller.py    the server's side: one child for each plug-in, limits on the time, and the results so far
+    caller.py    the server's side: two children for each plug-in, limits on the time, and the results so far
     results.py   the results in a file, for the next start of the server
     child.py     the child: imports a copy, and calls each function in a process of its own
     sandbox.py   what a call may use: memory, CPU time, system calls

@@ -88,7 +88,7 @@ class Child:
 class Pair:
     """Two processes of one plug-in, which both make each call. If their results differ, the function is not pure.
 
-    One process would not find what it computes when it imports the plug-in, like the time, and what belongs to the process.
+    In one process, a value from the import, like the time, or from the process, like its id, would be the same in every call.
     """
 
     def __init__(self, directory: Path) -> None:
