@@ -37,7 +37,10 @@ ACCEPTED = frozenset(
     )
 )
 # Of packages whose metadata has no licence that this program understands: read by hand, with the place.
-BY_HAND: dict[str, str] = {"protobuf": "BSD-3-Clause, in LICENSE of its wheel"}
+BY_HAND: dict[str, str] = {
+    "google-re2": "BSD-3-Clause, in LICENSE of its wheel",
+    "protobuf": "BSD-3-Clause, in LICENSE of its wheel",
+}
 
 
 def main(file: str) -> int:
