@@ -106,6 +106,8 @@ class XdsClient:
 
     async def _stream(self) -> tuple[grpc.StatusCode, str]:
         """Hold one stream. Return the status with which it ended."""
+        self._subscribed.clear()
+        self._nonces.clear()
         delta = self.variant == "delta"
         method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
         response_type: Any = discovery_pb2.DeltaDiscoveryResponse if delta else discovery_pb2.DiscoveryResponse
